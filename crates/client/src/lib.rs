@@ -1,0 +1,1 @@
+//! A SIP endpoint that signs in, stays signed in, and comes home.

@@ -1,0 +1,1 @@
+//! The brain of one client: discovery, cache, registration. No IO, no clock.

@@ -1,0 +1,1 @@
+//! The real world: sockets, TLS, DNS, disk, clock.

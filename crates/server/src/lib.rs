@@ -1,0 +1,1 @@
+//! The brain of one server: director, registrar, proxy. No IO, no clock.
