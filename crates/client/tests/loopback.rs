@@ -19,8 +19,8 @@ use tokio::time::timeout;
 /// No step of these tests takes as long.
 const BOUND: Duration = Duration::from_secs(10);
 
-/// A registrar that says `status` to every REGISTER and 202 to everything else, and sends one MESSAGE to
-/// whoever registers.
+/// A registrar that says `status` to every REGISTER and 202 to everything else, and answers a MESSAGE with one
+/// of its own as well.
 async fn registrar(status: u16) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
     let address = socket.local_addr().expect("its address");
@@ -41,7 +41,7 @@ async fn registrar(status: u16) -> SocketAddr {
                 .header_named("presence-state", "register-action=\"added\";is-connected-to-primary=\"yes\"")
                 .finish();
             let _ = socket.send_to(&answer, peer).await;
-            if is_register && status == 200 && message.expires() != Some(0) {
+            if message.method() == Method::Message {
                 let text = Printer::request(&Method::Message, "sip:alice@example.test")
                     .header(HeaderName::Via, format_args!("SIP/2.0/UDP {address};branch=z9hG4bKhello"))
                     .header(HeaderName::MaxForwards, 70)
@@ -51,7 +51,6 @@ async fn registrar(status: u16) -> SocketAddr {
                     .header(HeaderName::CSeq, "1 MESSAGE")
                     .body("text/plain", "good morning")
                     .finish();
-                tokio::time::sleep(Duration::from_millis(100)).await;
                 let _ = socket.send_to(&text, peer).await;
             }
         }
@@ -90,12 +89,11 @@ async fn a_stranger_signs_in_talks_and_signs_out() {
     assert_eq!(*client.service().borrow(), Service::Full);
     assert_eq!(client.status().to_string(), "fe1.example.test");
 
-    let message = timeout(BOUND, incoming.next()).await.expect("in time").expect("a message");
-    assert_eq!((message.from.as_str(), message.text().as_str()), ("sip:bob@example.test", "good morning"));
-
     let answer = client.request(Request::message("bob@example.test", "good evening"));
     let answer = timeout(BOUND, answer).await.expect("in time").expect("an answer");
     assert_eq!(answer.status, 202);
+    let message = timeout(BOUND, incoming.next()).await.expect("in time").expect("a message");
+    assert_eq!((message.from.as_str(), message.text().as_str()), ("sip:bob@example.test", "good morning"));
     let nobody = client.request(Request::message("not an address", "?"));
     assert_eq!(timeout(BOUND, nobody).await.expect("in time"), Err(RequestError::BadRecipient));
 
